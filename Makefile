@@ -48,7 +48,7 @@ PC        := $(B)/librdmamig.pc
 .DEFAULT_GOAL := all
 .PHONY: all help demo check check-fast check-long install clean unit-tests docs FORCE
 
-all: $(STATIC) ## build the library (default)
+all: $(TOOL) $(STATIC) $(SHARED) $(PC) ## build the command and the library (default)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
